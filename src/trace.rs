@@ -31,6 +31,7 @@ mod request;
 mod resource;
 mod source;
 mod threaded;
+mod utf16;
 
 #[cfg(test)]
 mod kinds;
@@ -204,9 +205,7 @@ const CLOCK_AT: &str = "clock_at";
 
 /// Returns what a file is that is not text, and the remedy.
 fn binary(head: &[u8]) -> Option<&'static str> {
-    if head.starts_with(&[0xff, 0xfe]) || head.starts_with(&[0xfe, 0xff]) {
-        Some("UTF-16, as PowerShell writes it: save it as UTF-8")
-    } else if head.starts_with(b"PK\x03\x04") {
+    if head.starts_with(b"PK\x03\x04") {
         Some("a ZIP archive: unpack it")
     } else if SYSSTAT_MAGICS.iter().any(|magic| head.starts_with(magic)) {
         Some("sysstat's own data: `sadf -d FILE -- -u -r > FILE.csv` makes text of it")

@@ -47,6 +47,12 @@ impl Defects {
                         `sorted = false`";
             reasons.push(hint.to_owned());
         }
+        if self.count(DefectKind::DuplicateTime) > self.count(DefectKind::BackwardTime) {
+            let hint = "where rows were read more often than the time shows, say how far they are apart, `--interval 500ms`; where \
+                        those of one time are GPUs that no column distinguishes, say how many, `--gpus 2`; where they are parts \
+                        of one reading, add them up in a mapping with `rows = \"sum\"` and `sorted = false`";
+            reasons.push(hint.to_owned());
+        }
         reasons.join("; ")
     }
 

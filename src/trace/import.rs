@@ -232,6 +232,7 @@ const PRESETS: &[(&str, &str)] = presets![
     "vmstat",
     "dstat",
     "docker-stats",
+    "top",
     "typeperf",
     "hwinfo",
     "hwinfo-semicolon",

@@ -14,6 +14,7 @@ use crate::trace::{
 };
 
 mod dates;
+mod logs;
 mod tools;
 
 /// The use of a GPU's video memory [MiB], and of the GPU itself [%].

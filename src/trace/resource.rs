@@ -230,7 +230,7 @@ impl ResourceReader {
         };
         let name = || self.source.name().to_owned();
         let notes = match &self.rows {
-            Rows::Mapped(rows) => rows.records.notes(),
+            Rows::Mapped(rows) => rows.notes(),
             Rows::Native(_) => Vec::new(),
         };
         if self.samples == 0
@@ -249,9 +249,18 @@ impl ResourceReader {
             return Err(TraceError::NoRows { name: name(), rejected: rejected.join("; ") });
         }
         self.cut.check(self.source.name())?;
+        let memory = self.assembler.machine.memory;
         if let Rows::Mapped(rows) = &self.rows
-            && let Some(reason) = rows.records.doubt()
+            && let Some(reason) =
+                rows.records.doubt().or_else(|| rows.records.doubt_available(memory))
         {
+            return Err(TraceError::Ask { name: name(), reason });
+        }
+        if self.defects.count(DefectKind::DuplicateTime) > 0
+            && let Rows::Mapped(rows) = &self.rows
+            && let Some(remedy) = rows.records.remedy_for_times_above()
+        {
+            let reason = format!("a time is above several rows, which have none: {remedy}");
             return Err(TraceError::Ask { name: name(), reason });
         }
         if self.defects.misplaced(self.is_text()) > self.samples {

@@ -7,11 +7,12 @@ use crate::files::packed::unpack;
 use crate::files::progress::Progress;
 use crate::files::whole_file::open_again;
 use crate::trace::TraceError;
+use crate::trace::utf16::Utf8;
 
 /// A trace's bytes after decompression, read forwards once.
 pub(crate) struct Source {
     name: String,
-    input: Box<dyn BufRead + Send>,
+    input: Utf8<Box<dyn BufRead + Send>>,
     buffer: Vec<u8>,
     start: usize,
     end: usize,
@@ -54,7 +55,7 @@ impl Source {
         })?;
         Ok(Self {
             name: name.to_owned(),
-            input,
+            input: Utf8::of(input),
             buffer: vec![0; BUFFER_BYTES],
             start: 0,
             end: 0,
@@ -78,7 +79,7 @@ impl Source {
         self.line
     }
 
-    /// Returns the digest of all bytes; `None` before the end was reached.
+    /// Returns the digest of all bytes, after UTF-16 has become UTF-8; `None` before the end was reached.
     pub(crate) fn digest(&self) -> Option<blake3::Hash> {
         self.ended.then(|| self.hasher.finalize())
     }

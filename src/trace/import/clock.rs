@@ -1,5 +1,6 @@
 //! Times as public traces write them, and the clock that makes one sequence of them.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use jiff::civil;
@@ -261,9 +262,14 @@ fn exact(text: &str, each: u64) -> Option<i128> {
 pub(crate) struct Clock {
     /// The year of the first date without one.
     year: i16,
+    /// The day or year in which the present period begins, counted from the first one.
+    begins: i16,
     last: Option<i64>,
     /// The number of days or years that have passed.
     passed: i16,
+    /// The columns of the present table, and how far each other table of the period has come.
+    table: Vec<String>,
+    tables: BTreeMap<Vec<String>, (Option<i64>, i16)>,
     /// What a stamp left out.
     pub lacks: Option<Lacks>,
 }
@@ -279,7 +285,15 @@ impl Clock {
     /// Begins in a year; if it is not known, in one that is not a leap year, so that 28 February and 1 March are
     /// neighbours.
     pub(crate) fn new(year: Option<i16>) -> Self {
-        Self { year: year.unwrap_or(YEAR), last: None, passed: 0, lacks: None }
+        Self {
+            year: year.unwrap_or(YEAR),
+            begins: 0,
+            last: None,
+            passed: 0,
+            table: Vec::new(),
+            tables: BTreeMap::new(),
+            lacks: None,
+        }
     }
 
     /// Returns the moment of a stamp, after those before it.
@@ -315,12 +329,50 @@ impl Clock {
         }
     }
 
-    /// Begins with the first day or year again: another table of the same period follows.
-    pub(crate) fn begin_again(&mut self) {
-        (self.last, self.passed) = (None, 0);
+    /// Turns to the table with these columns. Tables of one period follow one another or alternate: a new one begins
+    /// with the period, and one that was there before goes on where it was.
+    pub(crate) fn turn_to(&mut self, table: Vec<String>) {
+        if table == self.table {
+            return;
+        }
+        let left = std::mem::replace(&mut self.table, table);
+        if self.tables.len() < MOST_TABLES || self.tables.contains_key(&left) {
+            self.tables.insert(left, (self.last, self.passed));
+        }
+        let known = self.tables.get(&self.table).copied();
+        (self.last, self.passed) = known.unwrap_or((None, self.begins));
+    }
+
+    /// Begins another period, this many days or years after the first.
+    pub(crate) fn begin_period(&mut self, begins: i16) {
+        self.begins = begins;
+        (self.last, self.passed) = (None, begins);
+        self.tables.clear();
     }
 }
 
+/// Returns the number of days from one date to another, in the form of both that brings them nearest: `03/04/31` is in
+/// March or in April, by the country.
+pub(crate) fn days_between(from: &str, to: &str) -> Option<i16> {
+    let days = DATES.iter().filter_map(|form| {
+        let date = |text| civil::Date::strptime(form, text).ok();
+        let span = date(to)?.duration_since(date(from)?);
+        i16::try_from(span.as_hours() / 24).ok()
+    });
+    days.min_by_key(|days| days.unsigned_abs())
+}
+
+/// Returns whether a text is a date.
+pub(crate) fn is_date(text: &str) -> bool {
+    DATES.iter().any(|form| civil::Date::strptime(form, text).is_ok())
+}
+
+/// The forms in which tools write a date above their tables.
+const DATES: [&str; 8] = [
+    "%Y-%m-%d", "%m/%d/%Y", "%d/%m/%Y", "%m/%d/%y", "%d/%m/%y", "%d.%m.%Y", "%d.%m.%y", "%Y/%m/%d",
+];
+/// The most tables of one period whose times are followed. Chosen: sysstat has fewer than a hundred.
+const MOST_TABLES: usize = 256;
 /// The year of dates without one, if it is not known.
 const YEAR: i16 = 2001;
 /// It has every day that any year has.

@@ -70,6 +70,8 @@ pub(crate) struct Time {
     pub forms: Vec<TimeForm>,
     /// Time between rows that have no time of their own.
     pub interval_ns: Option<i64>,
+    /// The number of such rows in one reading, if the user has stated it.
+    pub rows_in_reading: Option<usize>,
     /// When the file begins, if it does not state it.
     pub starts_at: Option<WallTime>,
     pub whole: bool,
@@ -239,6 +241,7 @@ impl Mapping {
                 mapping.time.interval_ns =
                     Some(i64::try_from(interval.as_nanos()).unwrap_or(i64::MAX));
             }
+            mapping.time.rows_in_reading = told.gpus.map(|gpus| gpus.max(1));
             mapping.time.starts_at = told.starts_at.or(mapping.time.starts_at);
             if !told.columns.is_empty() {
                 mapping.layout.columns = Some(told.columns.clone());
@@ -325,6 +328,7 @@ impl Time {
             interval_ns: raw
                 .interval
                 .map(|span| i64::try_from(span.0.as_nanos()).unwrap_or(i64::MAX)),
+            rows_in_reading: None,
             starts_at: raw.starts_at,
             whole: raw.whole,
             wall_clock: raw.wall_clock && !raw.columns.is_empty(),

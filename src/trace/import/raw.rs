@@ -55,9 +55,11 @@ pub(crate) struct RawLayout {
     /// are not affected.
     #[serde(default)]
     pub only: BTreeMap<String, Vec<String>>,
-    /// Lines to skip: those whose first cell is one of these.
+    /// Lines to skip: those whose first cell is one of these. A `*` at the end lets anything follow.
     #[serde(default)]
     pub ignore: Vec<String>,
+    /// Lines that begin a report of another day or machine.
+    pub period: Option<RawPeriod>,
     /// Beginnings of lines that name the columns, wherever they are. A `#` before the names is ignored.
     #[serde(default)]
     pub header_marks: Vec<String>,
@@ -97,6 +99,9 @@ pub(crate) struct RawLayout {
     /// Number of rows to leave out at the beginning and after each header, for averages since the boot.
     #[serde(default)]
     pub leave_out: u32,
+    /// Whether they are left out again below each time that is written above rows: what writes it starts the tool anew.
+    #[serde(default)]
+    pub leave_out_again: bool,
     /// Character between a number's whole part and its fraction. Default: detected.
     pub decimal: Option<char>,
     /// Encoding of lines that are not UTF-8.
@@ -133,6 +138,16 @@ pub(crate) struct RawTag {
     /// Lines to skip.
     #[serde(default)]
     pub ignore: Vec<String>,
+}
+
+/// Lines above the tables of a report, such as `Linux 6.1 (box) 03/04/31`.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct RawPeriod {
+    /// First cell of such a line. A date among its other cells is the day of the report.
+    pub mark: String,
+    /// Place of the cell that names the machine, from 1. A second machine is refused.
+    pub machine: Option<usize>,
 }
 
 /// How the time of a record is written.

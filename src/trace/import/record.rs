@@ -48,11 +48,17 @@ pub(crate) struct Records {
     machines: Vec<Option<Vec<String>>>,
     /// The line above a header that names groups of its columns: its number and its cells.
     groups: Option<(u64, Vec<String>)>,
+    /// The report that the file begins with; the date of the last one, and how many days it is after the first.
+    first_period: Option<Period>,
+    last_period: Option<(String, i16)>,
     /// For lines of metrics: the time written above them, and the present one's name with its labels.
     date: Option<String>,
     series: String,
     /// Whether the parts of a record were used, so that their values end.
     are_parts_used: bool,
+    /// The number of lines above the header that name none of its columns, and what the first of them lacks.
+    lines_above: u32,
+    no_header: Option<(u64, String)>,
     /// Lines that came before the first header, with their numbers.
     early: VecDeque<(u64, Vec<u8>)>,
     /// Rows since the last header that had to be left out.
@@ -79,8 +85,9 @@ pub(crate) struct Records {
 struct Beat {
     /// The last time that was read, and its text.
     told: Option<(String, i64)>,
-    /// Readings since then.
+    /// Readings since then, and rows.
     readings: i64,
+    rows: usize,
     /// The values of the present reading.
     has: BTreeSet<String>,
 }
@@ -104,6 +111,15 @@ struct Header {
     is_of_file: bool,
     /// Whether the user has named the columns of this very file.
     is_of_person: bool,
+    /// Whether any field is made of its columns.
+    gives_fields: bool,
+}
+
+/// A report of a day of a machine, as the line above its tables names them.
+#[derive(Clone, Debug)]
+struct Period {
+    machine: String,
+    date: String,
 }
 
 /// A column in the present record.
@@ -142,9 +158,13 @@ impl Records {
             has_times: false,
             machines: vec![None; mapping.fields.len()],
             groups: None,
+            first_period: None,
+            last_period: None,
             date: None,
             series: String::new(),
             are_parts_used: false,
+            lines_above: 0,
+            no_header: None,
             early: VecDeque::new(),
             left_out: 0,
             decimal_comma: mapping.layout.decimal.map(|mark| mark == ','),
@@ -181,6 +201,9 @@ impl Records {
             };
             let Some(place) = line else {
                 if self.mapping.layout.shape == Shape::Table && self.header.is_none() {
+                    if let Some((line, reason)) = self.no_header.take() {
+                        return Err(source.malformed(line, 1, reason));
+                    }
                     let rejected = match self.early.len() {
                         0 => "it has no header line".to_owned(),
                         rows => format!("it has {rows} rows and no header line"),
@@ -213,7 +236,20 @@ impl Records {
     /// Returns what the user can do about a file in which no record had a time; `None` if one had, or there is no
     /// remedy.
     pub(crate) fn remedy_for_times(&self) -> Option<&str> {
-        self.mapping.time.remedy.as_deref().filter(|_| !self.has_times)
+        let time = &self.mapping.time;
+        time.remedy.as_deref().filter(|_| !self.has_times && time.interval_ns.is_none())
+    }
+
+    /// Returns what the user can do about times that are above the rows of a run, each of which has another.
+    pub(crate) fn remedy_for_times_above(&self) -> Option<&str> {
+        let (layout, time) = (&self.mapping.layout, &self.mapping.time);
+        time.remedy.as_deref().filter(|_| layout.leave_out_again && time.interval_ns.is_none())
+    }
+
+    /// Returns whether rows have neither a time nor a name of their GPU, nor has the user stated how many there are.
+    pub(crate) fn are_rows_bare(&self) -> bool {
+        let is_untimed = self.beat.told.as_ref().is_some_and(|(time, _)| time.is_empty());
+        is_untimed && self.beat.has.is_empty() && self.mapping.time.rows_in_reading.is_none()
     }
 
     /// Returns what is missing in times, so that they give no date.
@@ -237,6 +273,15 @@ impl Records {
                 more => format!(" and {more} more"),
             };
             notes.push(format!("columns that were not read: {}{more}", named.join(", ")));
+        }
+        if let (Some(first), Some((last, days))) = (&self.first_period, &self.last_period)
+            && *days != 0
+        {
+            notes.push(format!(
+                "the file has reports of several days: that of {last} was taken to begin {} h after that of {}",
+                i32::from(*days) * 24,
+                first.date
+            ));
         }
         let mut lines = Vec::new();
         for (sort, key) in [
@@ -271,6 +316,9 @@ impl Records {
         }
         let mut text = String::new();
         for &at in &time.columns {
+            if self.cells[at].presence == Presence::NoColumn {
+                continue;
+            }
             if !text.is_empty() {
                 text.push(' ');
             }
@@ -379,9 +427,10 @@ impl Records {
     /// that was read. A row that the reading does not have yet, such as one of another GPU, belongs to it.
     fn beat(&mut self, told: Option<(String, i64)>) -> i64 {
         let row = self.name_in_reading();
+        let rows_in_reading = self.mapping.time.rows_in_reading.unwrap_or(1);
         let beat = &mut self.beat;
         if told.is_some() {
-            *beat = Beat { told, readings: 0, has: row.into_iter().collect() };
+            *beat = Beat { told, readings: 0, rows: 1, has: row.into_iter().collect() };
             return 0;
         }
         match row {
@@ -389,9 +438,11 @@ impl Records {
                 beat.has.insert(row);
             }
             row => {
-                // The very first row is the beginning.
+                // The very first row is the beginning. Rows that name no GPU are of as many as the user states.
                 let is_first = beat.told.is_none();
-                beat.readings += i64::from(!is_first);
+                let begins = row.is_some() || beat.rows.is_multiple_of(rows_in_reading);
+                beat.readings += i64::from(!is_first && begins);
+                beat.rows += 1;
                 beat.told.get_or_insert_default();
                 beat.has = row.into_iter().collect();
             }

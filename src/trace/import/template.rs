@@ -1,9 +1,11 @@
 //! Lines of plain text, cut by a template: `{time}: MA={available}={} MF={}`.
 //!
 //! Words stand for themselves, a blank for any run of blanks, `{ }` for blanks that may be missing, `{name}` for a cell
-//! and `{}` for one that is ignored. A cell ends where the text after it is first found. There are no classes and no
-//! alternatives: no log that we have met needs the further power of regular expressions.
+//! and `{}` for one that is ignored. `{#name}` and `{#}` are cells that must be numbers: a line with a column more does
+//! not fit then, where its numbers would be taken for one another. A cell ends where the text after it is first found.
+//! There are no alternatives: no log that we have met needs the further power of regular expressions.
 
+use crate::trace::import::number;
 use crate::trace::import::table::Cell;
 
 /// A template, ready to cut lines.
@@ -13,8 +15,8 @@ pub(crate) struct Template(Vec<Part>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
     Words(String),
-    /// A cell's name; empty if it is skipped.
-    Cell(String),
+    /// A cell's name, empty if it is skipped, and whether it must be a number.
+    Cell(String, bool),
 }
 
 impl Template {
@@ -37,7 +39,7 @@ impl Template {
                 continue;
             }
             let is_solid = words.chars().any(|c| c != MAYBE);
-            if !is_solid && matches!(parts.last(), Some(Part::Cell(_))) {
+            if !is_solid && matches!(parts.last(), Some(Part::Cell(..))) {
                 return Err(format!(
                     "two cells of the template \"{text}\" touch: put what is between them"
                 ));
@@ -45,7 +47,8 @@ impl Template {
             if !words.is_empty() {
                 parts.push(Part::Words(std::mem::take(&mut words)));
             }
-            parts.push(Part::Cell(name.to_owned()));
+            let is_number = name.starts_with('#');
+            parts.push(Part::Cell(name.trim_start_matches('#').to_owned(), is_number));
         }
         if rest.contains('}') {
             return Err(format!("a brace of the template \"{text}\" is not opened"));
@@ -60,8 +63,8 @@ impl Template {
     /// Returns the names of its cells.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter_map(|part| match part {
-            Part::Cell(name) if !name.is_empty() => Some(name.as_str()),
-            Part::Cell(_) | Part::Words(_) => None,
+            Part::Cell(name, _) if !name.is_empty() => Some(name.as_str()),
+            Part::Cell(..) | Part::Words(_) => None,
         })
     }
 
@@ -71,7 +74,7 @@ impl Template {
             Part::Words(words) => {
                 words.chars().filter(|&c| !c.is_whitespace() && c != MAYBE).count()
             }
-            Part::Cell(_) => 0,
+            Part::Cell(..) => 0,
         });
         words.sum()
     }
@@ -82,29 +85,35 @@ impl Template {
         let line = line.trim_end();
         let mut found = Vec::with_capacity(self.0.len());
         let mut at = 0;
-        let mut open: Option<&str> = None;
+        let mut open: Option<(&str, bool)> = None;
         for part in &self.0 {
             match part {
-                Part::Cell(name) => open = Some(name),
+                Part::Cell(name, is_number) => open = Some((name, *is_number)),
                 Part::Words(words) => {
                     let place = match open {
                         None => starts_at(line, at, words).map(|end| (at, end)),
                         Some(_) => find(line, at, words),
                     };
                     let Some((begin, end)) = place else { return false };
-                    if let Some(name) = open.take() {
-                        found.push((name, at, begin));
+                    if let Some(cell) = open.take() {
+                        found.push((cell, at, begin));
                     }
                     at = end;
                 }
             }
         }
         match open {
-            Some(name) => found.push((name, at, line.len())),
+            Some(cell) => found.push((cell, at, line.len())),
             None if at < line.len() => return false,
             None => {}
         }
-        for (name, begin, end) in found {
+        let is_right = |&((_, is_number), begin, end): &((&str, bool), usize, usize)| {
+            !is_number || number::decimal(line[begin..end].trim(), None).is_some()
+        };
+        if !found.iter().all(is_right) {
+            return false;
+        }
+        for ((name, _), begin, end) in found {
             if !name.is_empty() {
                 let raw = &line[begin..end];
                 let blanks = raw.len() - raw.trim_start().len();
@@ -178,6 +187,7 @@ mod tests {
         check("Exit.", "Exit.", Some(&[]));
         check("{a}{ }MiB /{ }{b}", "3MiB /  4", Some(&[("a", 1, "3"), ("b", 9, "4")]));
         check("{a}{ }MiB /{ }{b}", "3 MiB /4", Some(&[("a", 1, "3"), ("b", 8, "4")]));
+        check("{ }{#a} {#}", " 1   2.5", Some(&[("a", 2, "1")]));
         check("{t}: é{a}", "1: é°2", Some(&[("t", 1, "1"), ("a", 6, "°2")]));
     }
 
@@ -188,6 +198,8 @@ mod tests {
         check("{t} end", "1 end of it", None);
         check("a b", "ab", None);
         check("a", "", None);
+        check("{#a} {b}", "08:00 2", None);
+        check("{#a} {#}", "1 2 3", None);
     }
 
     #[test]

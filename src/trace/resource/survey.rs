@@ -1,5 +1,6 @@
 //! A look at the beginning of a file, before its rows are read: how its GPUs are identified.
 
+use std::collections::BTreeSet;
 use std::io::Cursor;
 use std::sync::Arc;
 
@@ -57,7 +58,9 @@ pub(super) fn gpus(
     }
     let rows = glance(mapping, rule, head);
     let has = |label: &usize| rows.iter().any(|row| row.labels[*label].is_some());
-    if let Some(label) = (0..rule.by.len()).find(has) {
+    // A host's index 0 is on each of several hosts: the column with the most values tells most.
+    let values = |label: &usize| distinct(&rows, *label).len();
+    if let Some(label) = (0..rule.by.len()).rev().filter(has).max_by_key(values) {
         return Ok(Gpus::By(rule.by[label]));
     }
     let pattern = pattern(&rows, rule.sweep_ns);
@@ -131,17 +134,19 @@ fn pattern(rows: &[Glance], sweep_ns: i64) -> Pattern {
 /// Returns whether a label distinguishes the rows of each reading: there are several values, and none occurs twice in
 /// one reading.
 fn tells_apart(rows: &[Glance], label: usize, pattern: Pattern) -> bool {
-    let of = |row: &Glance| row.labels[label].clone();
-    let mut distinct: Vec<_> = rows.iter().filter_map(of).collect();
-    distinct.sort_unstable();
-    distinct.dedup();
+    let distinct = distinct(rows, label);
     let gpus = match pattern {
         Pattern::Even => distinct.len(),
         Pattern::Sweeps { rows, .. } | Pattern::Stamps { rows } => rows,
     };
     distinct.len() > 1
         && distinct.len() == gpus
-        && rows.windows(2).all(|pair| of(&pair[0]) != of(&pair[1]))
+        && rows.windows(2).all(|pair| pair[0].labels[label] != pair[1].labels[label])
+}
+
+/// Returns the values of a label, each once.
+fn distinct(rows: &[Glance], label: usize) -> BTreeSet<&str> {
+    rows.iter().filter_map(|row| row.labels[label].as_deref()).collect()
 }
 
 /// Returns whether the positions in a reading have different totals.

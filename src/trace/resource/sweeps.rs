@@ -74,6 +74,19 @@ impl MappedRows {
         self.mapping.layout.shape
     }
 
+    /// Returns notes for the user on how the file was read.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let mut notes = self.records.notes();
+        if self.gpus == Gpus::One && self.mapping.gpu.is_some() && self.records.are_rows_bare() {
+            notes.push(
+                "rows name neither a time nor a GPU, and each was taken as a reading of one GPU: where a reading has \
+                 several, say how many, `--gpus 2`"
+                    .to_owned(),
+            );
+        }
+        notes
+    }
+
     /// Leaves the next sweep in `ready`.
     pub(super) fn next_sweep(
         &mut self,

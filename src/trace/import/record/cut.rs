@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use crate::trace::TraceError;
 use crate::trace::defects::{DefectKind, Defects, Place, quoted};
+use crate::trace::import::clock;
 use crate::trace::import::mapping::{LineSort, Mapping};
 use crate::trace::import::number;
-use crate::trace::import::record::{Found, Header, Presence, Records};
+use crate::trace::import::record::{Found, Header, Period, Presence, Records};
 use crate::trace::import::table::{self, Cell};
 use crate::trace::source::{Line, Source};
 
@@ -69,6 +70,10 @@ impl Records {
             };
             let is_header = match &layout.tag {
                 _ if is_one_of(first.text, &layout.ignore) => continue,
+                _ if layout.period.as_ref().is_some_and(|period| period.mark == first.text) => {
+                    self.begin_period(&cells, here, defects)?;
+                    continue;
+                }
                 _ if mark.is_some() => true,
                 None if !layout.header_marks.is_empty() => false,
                 Some(tag) if is_one_of(first.text, &tag.ignore) => continue,
@@ -99,29 +104,35 @@ impl Records {
                     self.header.as_ref().is_some_and(|known| known.names != header.names);
                 // A header that is known by its sign may occur again: the tool was restarted.
                 let is_marked = layout.tag.is_some() || layout.word_header || mark.is_some();
+                let lacks = header.lacks(&mapping);
+                if self.header.is_none()
+                    && !is_marked
+                    && header.positions.iter().all(Option::is_none)
+                {
+                    let (line, reason) =
+                        self.no_header.get_or_insert((number, lacks.unwrap_or_default())).clone();
+                    if self.lines_above == MOST_ABOVE {
+                        return Err(source.malformed(line, 1, reason));
+                    }
+                    self.lines_above += 1;
+                    defects.note(DefectKind::UnreadableRow, here, || {
+                        "a line above the header: no column is in it".to_owned()
+                    })?;
+                    continue;
+                }
                 if self.header.is_some() && !is_marked {
                     defects.note(DefectKind::RepeatedHeader, here, || match is_other {
                         true => "another header: it applies to the rows after it".to_owned(),
                         false => "the header again".to_owned(),
                     })?;
                 }
-                // Tables of one period follow one another; groups of columns are from runs that do.
-                if is_other && !layout.groups {
-                    self.clock.begin_again();
+                // Groups of columns are from runs that follow one another.
+                if !layout.groups {
+                    self.clock.turn_to(header.without_times(&mapping));
                 }
                 self.left_out = 0;
                 self.note_unread(&header);
-                if let Some(missing) = header.lacks(&mapping) {
-                    let reason = format!(
-                        "the header has no column `{}`, which {} needs{}",
-                        missing.replace('|', "` or `"),
-                        mapping.name,
-                        mapping
-                            .time
-                            .remedy
-                            .as_ref()
-                            .map_or_else(String::new, |remedy| format!(": {remedy}"))
-                    );
+                if let Some(reason) = lacks {
                     return Err(source.malformed(number, 1, reason));
                 }
                 self.header = Some(header);
@@ -140,7 +151,12 @@ impl Records {
             };
             // `CPU*` in a header stands for as many columns as there are.
             let is_open = header.names.last().is_some_and(|name| name.ends_with('*'));
-            if width < header.names.len() || (cells.len() > header.width && !is_open) {
+            let is_askew = width < header.names.len() || (cells.len() > header.width && !is_open);
+            // Its columns were named as unread: the names of devices have blanks, or are missing.
+            if is_askew && !header.gives_fields {
+                continue;
+            }
+            if is_askew {
                 defects.note(DefectKind::UnreadableRow, here, || match header.is_of_file {
                     true => format!("the row has {width} cells, the header has {}", header.names.len()),
                     false => format!(
@@ -209,7 +225,15 @@ impl Records {
             }
             match mapping.text.0[fitting].sort {
                 LineSort::Skip => {}
-                LineSort::Told | LineSort::Next => self.take_text(&mapping, fitting, text),
+                LineSort::Next => self.take_text(&mapping, fitting, text),
+                LineSort::Told => {
+                    let mut names = mapping.text.0[fitting].template.names();
+                    let is_time = |name| mapping.time.columns.contains(&mapping.column(name));
+                    if mapping.layout.leave_out_again && names.any(is_time) {
+                        self.left_out = 0;
+                    }
+                    self.take_text(&mapping, fitting, text);
+                }
                 LineSort::Row => {
                     self.are_parts_used = true;
                     // Cells of another kind of row are not part of this one; cells of lines before it are.
@@ -282,6 +306,40 @@ impl Records {
         Some(named.collect())
     }
 
+    /// Begins with the times of the first day again, or with those of the day whose date a line names.
+    fn begin_period(
+        &mut self,
+        cells: &[Cell<'_>],
+        place: Place,
+        defects: &Defects,
+    ) -> Result<(), TraceError> {
+        let text = |at: usize| cells.get(at).map_or("", |cell| cell.text).to_owned();
+        let at = self.mapping.layout.period.as_ref().and_then(|period| period.machine);
+        let machine = at.map(|at| text(at.saturating_sub(1))).unwrap_or_default();
+        let date = cells.iter().map(|cell| cell.text).find(|text| clock::is_date(text));
+        let date = date.unwrap_or_default().to_owned();
+        let Some(first) = &self.first_period else {
+            self.first_period = Some(Period { machine, date: date.clone() });
+            self.last_period = Some((date, 0));
+            return Ok(());
+        };
+        if machine != first.machine {
+            let reason = format!(
+                "reports of several machines, \"{}\" and \"{}\": keep those of one",
+                quoted(&first.machine),
+                quoted(&machine)
+            );
+            return Err(defects.refuse(place, reason));
+        }
+        // Reports of one day may be of parts of it: each table goes on where it was.
+        let is_same_day = self.last_period.as_ref().is_some_and(|(last, _)| *last == date);
+        if !is_same_day && let Some(days) = clock::days_between(&first.date, &date) {
+            self.clock.begin_period(days);
+            self.last_period = Some((date, days));
+        }
+        Ok(())
+    }
+
     /// Remembers the columns of a header that are not read.
     fn note_unread(&mut self, header: &Header) {
         for (at, name) in header.names.iter().enumerate() {
@@ -302,7 +360,12 @@ impl Records {
             // If the mapping names the column with its brackets, it has also defined their meaning.
             table::unit_of(header).filter(|_| header != name)?.parse().ok()
         });
+        let gives_fields = self.mapping.fields.iter().any(|field| {
+            let columns = field.columns().chain(field.only.iter().map(|(at, _)| *at));
+            columns.into_iter().any(|at| positions[at].is_some())
+        });
         Header {
+            gives_fields,
             names: cells.iter().map(|cell| cell.text.to_owned()).collect(),
             width,
             units: units.collect(),
@@ -325,20 +388,37 @@ impl Header {
             here == Some(true)
                 || !name.starts_with(['#', '*']) && table::find(cells, name).is_some()
         };
-        if times.is_empty() {
+        if times.iter().all(|&at| self.positions[at].is_none()) {
             return self.names.iter().map(String::as_str).eq(cells.iter().map(|cell| cell.text));
         }
         self.is_of_file && times.iter().all(is_name)
     }
 
-    /// Returns a missing column of the time.
-    fn lacks<'a>(&self, mapping: &'a Mapping) -> Option<&'a str> {
-        if mapping.time.interval_ns.is_some() {
-            return None;
+    /// Returns the names of its columns but those of the time, which may be times themselves.
+    fn without_times(&self, mapping: &Mapping) -> Vec<String> {
+        let is_time = |at: usize| {
+            mapping.time.columns.iter().any(|&column| self.positions[column] == Some(at))
+        };
+        let names = self.names.iter().enumerate().filter(|(at, _)| !is_time(*at));
+        names.map(|(_, name)| name.clone()).collect()
+    }
+
+    /// Returns which column is missing: one of the time, or every one if rows have no time.
+    fn lacks(&self, mapping: &Mapping) -> Option<String> {
+        let time = &mapping.time;
+        if time.interval_ns.is_some() {
+            let is_known = self.positions.iter().any(Option::is_some);
+            return (!is_known)
+                .then(|| format!("the header has no column that {} reads", mapping.name));
         }
-        let needed = mapping.time.columns.iter().chain(&mapping.time.minus);
-        let missing = needed.copied().find(|&at| self.positions[at].is_none());
-        missing.map(|at| mapping.columns[at].as_str())
+        let mut needed = time.columns.iter().chain(&time.minus).copied();
+        let missing = &mapping.columns[needed.find(|&at| self.positions[at].is_none())?];
+        let remedy = time.remedy.as_ref().map_or_else(String::new, |remedy| format!(": {remedy}"));
+        Some(format!(
+            "the header has no column `{}`, which {} needs{remedy}",
+            missing.replace('|', "` or `"),
+            mapping.name,
+        ))
     }
 }
 
@@ -374,9 +454,14 @@ fn ends_in_number(line: &[u8]) -> bool {
 pub(super) const NOT_UTF_8: &str = "not UTF-8";
 /// The most columns that are remembered as unread. Chosen: more than a user looks through.
 const MOST_UNREAD: usize = 256;
+/// The most lines above a header. Chosen: a banner, or a command with its options.
+const MOST_ABOVE: u32 = 64;
 /// The most rows that are held until a header comes. Chosen: a day at one per second, some 20 MB.
 const MOST_EARLY: usize = 86_400;
 
 fn is_one_of(text: &str, words: &[String]) -> bool {
-    words.iter().any(|word| word == text)
+    words.iter().any(|word| match word.strip_suffix('*') {
+        Some(beginning) => text.starts_with(beginning),
+        None => word == text,
+    })
 }

@@ -1,5 +1,7 @@
 //! The numbers of a record, in the units of native columns.
 
+use tiershift_core::units::Bytes;
+
 use crate::trace::TraceError;
 use crate::trace::column::{self, Quantity};
 use crate::trace::defects::{DefectKind, Defects, Place, quoted};
@@ -333,6 +335,25 @@ impl Records {
              columns, `--columns NAME,..`",
             column::name_of(field.slot)
         ))
+    }
+
+    /// Returns why the numbers of the memory that is available cannot be in the unit of the mapping: there was never a
+    /// thousandth of the total, with which no machine goes on.
+    pub(crate) fn doubt_available(&self, total: Bytes) -> Option<String> {
+        let fields = self.mapping.fields.iter().zip(&self.seen);
+        let is_available = |field: &Field| column::name_of(field.slot) == "memory_available_bytes";
+        let seen =
+            fields.filter(|(field, seen)| is_available(field) && seen.readings >= ENOUGH_READINGS);
+        let most = seen.map(|(_, seen)| seen.most).reduce(f64::max)?;
+        let is_too_little = most * 1000.0 < total.get() as f64;
+        is_too_little.then(|| {
+            format!(
+                "the memory that is available is never more than {most} bytes, of {total}: the numbers are probably in a \
+                 larger unit than that of {}, as with `vmstat -S M`: record them without that option, or say their unit in a \
+                 mapping",
+                self.mapping.name
+            )
+        })
     }
 
     /// Returns notes on odd readings of fields.
