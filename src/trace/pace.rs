@@ -113,7 +113,7 @@ impl Pace {
     /// A long silence: the clock was set, or the machine was off. `None` if it is an ordinary interval, or stays.
     #[cold]
     fn leap(&mut self, at: i64, interval: u64, after: Option<i64>) -> Option<Step> {
-        // What is itself too long for a silence is no interval either.
+        // A step that is longer than any silence is not an interval either.
         let next = after.and_then(|after| u64::try_from(after.saturating_sub(at)).ok());
         let next = next.filter(|step| (1..=LONGEST_SILENCE).contains(step));
         let known = self.rhythm.usual().map(nanos).or(next);

@@ -5,7 +5,7 @@
 
 use crate::study::oracle::ladder::{Kind, Ladder, Move, NEVER, Worth, worth};
 use crate::study::oracle::tape::{Room, Tape};
-use crate::study::oracle::times::Times;
+use crate::study::oracle::times::{Times, first_in};
 
 /// The samples after the present one, and when each stretch of room ends.
 pub(super) struct Sweep<'a> {
@@ -198,17 +198,8 @@ impl<'a> Sweep<'a> {
 
     /// The same for any guess.
     #[cold]
-    fn search(&self, moment: u64, mut guess: usize) -> usize {
-        let mut from = self.reading;
-        while from < guess {
-            let middle = from.midpoint(guess);
-            if self.time(middle) < moment {
-                from = middle + 1;
-            } else {
-                guess = middle;
-            }
-        }
-        from
+    fn search(&self, moment: u64, guess: usize) -> usize {
+        first_in(self.reading..guess, |reading| self.time(reading) >= moment)
     }
 
     /// Returns the passage of a group's moves that begin at a sample, if they can be completed.

@@ -25,7 +25,7 @@ impl Room {
 
     /// Returns the highest rung that fits by what was read.
     pub(super) fn best_that_fits(&self) -> usize {
-        self.fitting.checked_ilog2().unwrap_or(0) as usize
+        highest(self.fitting)
     }
 
     /// Returns whether a rung may serve.
@@ -45,8 +45,12 @@ impl Room {
 
     /// Returns the highest rung that may serve.
     pub(super) fn best(&self) -> usize {
-        self.allowed.checked_ilog2().unwrap_or(0) as usize
+        highest(self.allowed)
     }
+}
+
+fn highest(rungs: u64) -> usize {
+    rungs.checked_ilog2().unwrap_or(0) as usize
 }
 
 /// The samples in order: the moment of each, and what holds from each change to the next.

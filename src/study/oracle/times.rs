@@ -1,5 +1,7 @@
 //! The moments of the samples, in blocks: most recordings are nearly regular, and need four bytes a sample or none.
 
+use std::ops::Range;
+
 /// Nanoseconds since the run began, strictly rising.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Times {
@@ -59,16 +61,7 @@ impl Times {
 
     /// Returns how many are at `moment` or before it.
     pub(super) fn count_up_to(&self, moment: u64) -> usize {
-        let (mut count, mut most) = (0, self.len());
-        while count < most {
-            let middle = count.midpoint(most);
-            if self.at(middle) <= moment {
-                count = middle + 1;
-            } else {
-                most = middle;
-            }
-        }
-        count
+        first_in(0..self.len(), |sample| self.at(sample) > moment)
     }
 
     /// Returns the bytes that they take.
@@ -124,6 +117,20 @@ impl Block {
             Self::Any(times) => times[place],
         }
     }
+}
+
+/// Returns the first index of a range from which on `holds`, or its end, as `partition_point` of a slice does.
+pub(super) fn first_in(range: Range<usize>, holds: impl Fn(usize) -> bool) -> usize {
+    let Range { start: mut first, end: mut last } = range;
+    while first < last {
+        let middle = first.midpoint(last);
+        if holds(middle) {
+            last = middle;
+        } else {
+            first = middle + 1;
+        }
+    }
+    first
 }
 
 /// Chosen: the entry of a block is then small beside its samples, and a lone gap costs little.
